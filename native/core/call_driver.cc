@@ -169,6 +169,7 @@ void CallDriver::on_answer(Connection& connection, Work& work) {
 void CallDriver::deliver(Connection& connection, Time at, Work& work) {
   Call& call = connection.call;
   Time took = pending_.running_time().at(at) - call.sent_running;
+  Calls::end_expectation(call, work);
   call.worker->answered(call.items, took);
   call.service->add(call.items, double(took), call.worker->service.profiled(double(call.items)));
   TaskMetrics& metrics = call.task->metrics();
@@ -182,12 +183,16 @@ void CallDriver::deliver(Connection& connection, Time at, Work& work) {
     answer_early(connection, at, work);
   } else {
     count_rows(call, variant);
+    int64_t answered = 0;
     for (Piece& piece : call.pieces) {
       Job& job = *piece.job;
       job.answered += piece.size();
       job.last_received = at;
-      if (job.answered == job.items) job.flow->job_answered(job, work);
+      if (job.answered < job.items) continue;
+      if (!job.flow->ended()) answered++;
+      job.flow->job_answered(job, work);
     }
+    call.task->front().announce_results(call.task->index(), answered, at);
   }
   for (Piece& piece : call.pieces) piece.job->flow->drop(work);
   call.pieces.clear();

@@ -1,6 +1,9 @@
 #include "core/calls.h"
 
+#include <utility>
+
 #include "core/flow.h"
+#include "core/front.h"
 #include "core/trace.h"
 
 namespace jigsaw {
@@ -42,6 +45,8 @@ void Calls::begin(Work& work, Task& task, const Entry& entry, std::vector<Piece>
   if (call.again) task.metrics().again.add(1);
   Time timeout = entry.call_timeout(call.items, task.spec().deadline_ms);
   call.deadline = at + timeout;
+  call.expected_end = at + Time(entry.worker->service.mean(call.items));
+  task.expect_end(call.expected_end);
   call.pieces = std::move(pieces);
   connection.state = Connection::State::kSending;
   connection.aborted = false;
@@ -49,8 +54,16 @@ void Calls::begin(Work& work, Task& task, const Entry& entry, std::vector<Piece>
   work.sends.push_back(&connection);
 }
 
+void Calls::end_expectation(Call& call, Work& work) {
+  Time expected = std::exchange(call.expected_end, kNever);
+  if (expected == kNever) return;
+  call.task->end_expectation(expected);
+  call.task->front().consider_waiting_followers(call.task->index(), work);
+}
+
 void Calls::finish(Connection& connection, Work& work) {
   Call& call = connection.call;
+  end_expectation(call, work);
   Time at = now();
   pending_.remove(call.number);
   call.worker->release(at);

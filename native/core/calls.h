@@ -21,6 +21,9 @@ class Calls {
   // Prepares the call of a batch and adds it to `work.sends`. The caller has acquired the worker.
   void begin(Work& work, Task& task, const Entry& entry, std::vector<Piece> pieces, Time at);
 
+  // Notes that the answer to a call has arrived, or that none is expected any longer.
+  static void end_expectation(Call& call, Work& work);
+
   // Releases the worker of a call that has ended, and returns the connection to the pool or registers a region for it.
   void finish(Connection& connection, Work& work);
 

@@ -32,6 +32,7 @@ struct Call {
   Time sent = 0;
   Time sent_running = 0;  // Running time of the loop at `sent`.
   Time deadline = kNever;
+  Time expected_end = kNever;  // Expected time of the answer, until it or a failure has arrived.
   size_t sent_bytes = 0;
   std::string ids;               // Ids of the traced requests, separated by commas.
   TraceHeaders trace;            // Context of the first sampled request.

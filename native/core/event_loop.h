@@ -35,9 +35,9 @@ class EventLoop {
   // Makes the loop wake up at this time or earlier. Requires the engine's lock.
   void wake_at(Time when);
 
-  // Next time at which a task must be dispatched or a lock released.
+  // Next time at which a task must be dispatched or a lock released. Both require the engine's lock.
   Time wake_time() const { return wake_; }
-  void set_wake_time(Time when) { wake_ = when; }
+  void set_wake_time(Time when);
 
   // Makes the loop wait for the next event of a connection. Requires the engine's lock.
   void arm(Connection& connection);
@@ -47,24 +47,18 @@ class EventLoop {
   template <typename Handle>
   void wait(int timeout_ms, Handle handle) {
     int count = epoll_wait(epoll_, events_.data(), int(events_.size()), timeout_ms);
-    for (int i = 0; i < count; i++) {
-      if (uint64_t number = events_[size_t(i)].data.u64; number != kWakeUp)
-        handle(number);
-      else
-        clear_wake_up();
-    }
+    for (int i = 0; i < count; i++)
+      if (uint64_t number = events_[size_t(i)].data.u64; number != kWakeUp) handle(number);
   }
 
  private:
   static constexpr uint64_t kWakeUp = 0;  // No call has this number.
 
-  void wake();
-  void clear_wake_up();
-
   int epoll_ = -1;
-  int event_ = -1;  // Event file descriptor that wakes the loop.
+  int timer_ = -1;  // Timer that ends at `wake_`.
+  int event_ = -1;  // Event file descriptor that ends the loop.
   std::array<epoll_event, 256> events_;
-  std::atomic<Time> wake_{kNever};
+  Time wake_ = kNever;
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };

@@ -106,32 +106,70 @@ const FlowPlan& Front::plan(const std::vector<size_t>& wanted) {
 
 Task* Front::find_follower(const std::string& name) const { return engine_.registry().find(spec_.graph, name); }
 
-bool Front::followers_full(size_t task, Time at) const {
-  double batch = tasks_[task]->max_batch_time(at);
-  if (spec_.clock)
-    return std::any_of(spec_.tasks[task].followers.begin(), spec_.tasks[task].followers.end(), [&](const auto& name) {
-      Task* follows = find_follower(name);
-      return follows && follows->is_full(batch, at);
-    });
-  return std::any_of(followers_[task].begin(), followers_[task].end(),
-                     [&](size_t follower) { return tasks_[follower]->is_full(batch, at); });
+template <typename Visit>
+void Front::for_each_follower(size_t task, Visit visit) const {
+  if (spec_.clock) {
+    for (const std::string& name : spec_.tasks[task].followers)
+      if (Task* follows = find_follower(name)) visit(*follows);
+    return;
+  }
+  for (size_t follower : followers_[task]) visit(*tasks_[follower]);
 }
 
-void Front::unblock_predecessors(size_t task, Work& work, Time at) {
+bool Front::followers_full(size_t task, Time at) const {
+  double batch = tasks_[task]->max_batch_time(at);
+  bool full = false;
+  for_each_follower(task, [&](Task& follows) { full = full || follows.is_full(batch, at); });
+  return full;
+}
+
+template <typename Visit>
+void Front::for_each_predecessor(size_t task, Visit visit) const {
   if (spec_.clock) {
     const std::string& name = spec_.tasks[task].name;
     for (Task* other : engine_.registry().tasks_of(spec_.graph)) {
       const std::vector<std::string>& followers = other->spec().followers;
-      bool before = other->blocked() && std::find(followers.begin(), followers.end(), name) != followers.end();
-      if (before && !other->front().followers_full(other->index(), at)) work.dirty.push_back(other);
+      if (std::find(followers.begin(), followers.end(), name) != followers.end()) visit(*other);
     }
     return;
   }
   for (size_t other = 0; other < task; other++) {
     const std::vector<size_t>& followers = followers_[other];
-    bool before = std::find(followers.begin(), followers.end(), task) != followers.end();
-    if (before && tasks_[other]->blocked() && !followers_full(other, at)) work.dirty.push_back(tasks_[other].get());
+    if (std::find(followers.begin(), followers.end(), task) != followers.end()) visit(*tasks_[other]);
   }
+}
+
+void Front::unblock_predecessors(size_t task, Work& work, Time at) {
+  for_each_predecessor(task, [&](Task& before) {
+    if (before.blocked() && !before.front().followers_full(before.index(), at)) work.dirty.push_back(&before);
+  });
+}
+
+std::optional<Time> Front::next_results(size_t task, Time from) const {
+  std::optional<Time> next;
+  for_each_predecessor(task,
+                       [&](const Task& before) { next = std::min(next.value_or(kNever), before.expected_end(from)); });
+  return next;
+}
+
+size_t Front::predecessors(size_t task) const {
+  size_t count = 0;
+  for_each_predecessor(task, [&](const Task&) { count++; });
+  return count;
+}
+
+void Front::announce_results(size_t task, int64_t requests, Time at) {
+  if (!spec_.clock) return;
+  for_each_follower(task, [&](Task& follows) {
+    // A step with several predecessors gets a request once all of them have answered it.
+    if (follows.front().predecessors(follows.index()) == 1) follows.announce(requests, at);
+  });
+}
+
+void Front::consider_waiting_followers(size_t task, Work& work) const {
+  for_each_follower(task, [&](Task& follows) {
+    if (follows.waits()) work.dirty.push_back(&follows);
+  });
 }
 
 Time Front::remaining_time_high(size_t task) const {
@@ -229,6 +267,13 @@ void Front::split(Request* request, std::vector<Value> inputs, const RequestOpti
   } catch (const std::bad_alloc&) {
     reject(request, options.arrival, no_memory());
     return;
+  }
+  {
+    // The first item then waits for the others, which follow at once.
+    std::lock_guard lock(engine_.mutex());
+    Time at = now();
+    for (const auto& task : tasks_)
+      if (spec_.clock || !predecessors(task->index())) task->announce(int64_t(items), at);
   }
   // It deletes itself after the last item.
   [[maybe_unused]] SplitRequest* owned_by_items = split_request.release();

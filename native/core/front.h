@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,17 @@ class Front {
   // Returns true if a follower of a task has such a backlog that another batch of the task would only wait there.
   bool followers_full(size_t task, Time at) const;
 
+  // Returns the time at which the predecessors of a task are expected to have results for it: the first expected end of
+  // a call at `from` or later; kNever if there is none. Returns nothing if the task has no predecessors.
+  std::optional<Time> next_results(size_t task, Time from) const;
+
+  // Notes that a task has answered this many requests. If its followers have fronts of their own, the server passes the
+  // requests on to these.
+  void announce_results(size_t task, int64_t requests, Time at);
+
+  // Marks the followers of a task whose batches wait for dispatch, because a call of the task has ended.
+  void consider_waiting_followers(size_t task, Work& work) const;
+
   // Marks the predecessors of a task for dispatch if they were blocked and no longer are.
   void unblock_predecessors(size_t task, Work& work, Time at);
 
@@ -84,6 +96,15 @@ class Front {
 
   // Returns the follower with this name, which is in a front of its own; nullptr if the front is absent.
   Task* find_follower(const std::string& name) const;
+
+  // Call `visit` for each task that has a task of this front as a follower, and for each follower of the task.
+  template <typename Visit>
+  void for_each_predecessor(size_t task, Visit visit) const;
+  template <typename Visit>
+  void for_each_follower(size_t task, Visit visit) const;
+
+  // Returns the number of tasks that have a task of this front as a follower.
+  size_t predecessors(size_t task) const;
 
   const FlowPlan& plan(const std::vector<size_t>& wanted);
   void split(Request* request, std::vector<Value> inputs, const RequestOptions& options);

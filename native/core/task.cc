@@ -13,6 +13,11 @@ namespace {
 // Backlog of a follower, as a fraction of the duration of a batch, from which the batch is not sent yet.
 constexpr double kMinBacklogFraction = 0.9;
 
+// Maximum time that a batch waits for more requests, as a fraction of the time until another slot would be free. A wait
+// costs each request of the batch its length, and saves each that joins the rest of that time. With as many of both,
+// one half is the limit at which it pays.
+constexpr double kMaxDelayFraction = 0.5;
+
 // Interval at which a non-empty queue is dispatched even if no event occurs.
 constexpr Time kPollInterval = 20 * kMillisecond;
 
@@ -152,6 +157,7 @@ void Task::draw(Flow& flow, Time at) {
 
 void Task::enqueue(Job& job, Work& work, Time at) {
   metrics_.requests.add(1);
+  delay_.arrived(at);
   Piece piece(&job, 0, job.items);
   job.flow->hold();
   draw(*job.flow, at);
@@ -256,6 +262,7 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
 
 void Task::dispatch(Work& work, Time at) {
   if (queue_.empty()) {
+    delay_.reset();
     schedule_wake(at);
     return;
   }
@@ -278,7 +285,8 @@ void Task::dispatch(Work& work, Time at) {
     blocked_since_ = kNever;
     GenerationSet preferred = first->job->flow->preferred(at);
     const Entry* entry = balancer_.choose(*first, preferred, queue_.items(), at);
-    if (!entry) {
+    if (!entry) delay_.reset();
+    if (!entry || waits_for_more(*first, *entry, preferred, at)) {
       if (queue_.uniform()) break;
       waiting.push_back(generations);
       continue;
@@ -311,11 +319,49 @@ void Task::dispatch(Work& work, Time at) {
     }
     int64_t items = 0;
     for (const Piece& piece : pieces) items += piece.size();
+    delay_.reset();
     balancer_.count(preferred, entry->route.variant, items);
     engine_.calls().begin(work, *this, *entry, std::move(pieces), at);
   }
   front_.unblock_predecessors(index_, work, at);
   schedule_wake(at);
+}
+
+void Task::end_expectation(Time end) {
+  expected_ends_.erase(expected_ends_.find(end));
+  delay_.call_ended();
+}
+
+Time Task::expected_end(Time from) const {
+  auto found = expected_ends_.lower_bound(from);
+  return found == expected_ends_.end() ? kNever : *found;
+}
+
+bool Task::has_other_slot(const Entry& entry, GenerationSet generations, Time at) const {
+  if (entry.worker->in_flight() + 1 < entry.capacity) return true;
+  const std::vector<Entry>& entries = route_.entries();
+  for (size_t i = route_.free().next(0); i < entries.size(); i = route_.free().next(i + 1))
+    if (&entries[i] != &entry && entries[i].is_usable(at) && route_.may_answer(entries[i], generations)) return true;
+  return false;
+}
+
+bool Task::waits_for_more(const Piece& first, const Entry& entry, GenerationSet generations, Time at) {
+  int64_t items = queue_.items();
+  // A task that shares the worker would take the slot meanwhile, again and again.
+  bool wanted = std::any_of(entry.worker->uses().begin(), entry.worker->uses().end(),
+                            [this](const Use& use) { return use.task != this && use.task->has_waiting(); });
+  if (first.alone || items >= entry.limit || wanted || has_other_slot(entry, generations, at)) {
+    delay_.reset();
+    return false;
+  }
+  const ServiceTimes& service = entry.worker->service;
+  double share = double(entry.limit) / double(route_.capacity());
+  // No request waits for longer than a batch that would be ahead of it, and each keeps twice the time that it needs.
+  Time deadline = queue_.first_deadline(), needs = Time(2 * service.high(items));
+  Time latest =
+      std::min(deadline - std::min(deadline, needs), first.job->arrival + Time(share * service.mean(entry.limit)));
+  Time longest = Time(kMaxDelayFraction * share * service.mean(items));
+  return delay_.waits(longest, latest, front_.next_results(index_, at - longest), at);
 }
 
 void Task::schedule_wake(Time at) {
@@ -327,6 +373,7 @@ void Task::schedule_wake(Time at) {
   Time deadline = queue_.first_deadline(), shortest = Time(estimates_.min_service_ns());
   if (deadline != kNever)
     wake_ = std::min(wake_, std::max(at + kMillisecond / 4, deadline - std::min(deadline, shortest) + 1));
+  wake_ = std::min(wake_, delay_.end());
   // A worker without a free slot causes a dispatch when it gets one.
   const std::vector<Entry>& entries = route_.entries();
   for (size_t i = route_.free().next(0); i < entries.size(); i = route_.free().next(i + 1))

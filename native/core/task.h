@@ -3,9 +3,11 @@
 
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "core/batch_delay.h"
 #include "core/estimates.h"
 #include "core/generation.h"
 #include "core/job.h"
@@ -81,6 +83,19 @@ class Task {
   // Returns the time since which no worker that may answer such requests can be reached; kNever if one can.
   Time unreachable_since(GenerationSet generations, Time at);
 
+  // Notes that a call is expected to end at this time, and that it has ended or failed.
+  void expect_end(Time end) { expected_ends_.insert(end); }
+  void end_expectation(Time end);
+
+  // Returns the first expected end of a call in flight at this time or later; kNever if there is none.
+  Time expected_end(Time from) const;
+
+  // Notes that this many requests are on their way to the task.
+  void announce(int64_t requests, Time at) { delay_.announce(requests, at); }
+
+  // Returns true if a batch waits for more requests.
+  bool waits() const { return delay_.end() != kNever; }
+
   // Notes that a call to a worker has failed. The reason is for error messages.
   void note_failure(std::string reason);
 
@@ -100,6 +115,11 @@ class Task {
   void draw(Flow& flow, Time at);
   // Returns one of these generations by the weights; nullptr if none of them has a weight.
   std::shared_ptr<Generation> drawn(GenerationSet generations);
+  // Returns true if a batch for this entry waits for more requests. `first` is the first piece of the batch, and
+  // `generations` are those that may answer it.
+  bool waits_for_more(const Piece& first, const Entry& entry, GenerationSet generations, Time at);
+  // Returns true if another slot than the one that this entry offers is free for requests of these generations.
+  bool has_other_slot(const Entry& entry, GenerationSet generations, Time at) const;
   // Ends the use of a piece whose request has ended, is cancelled or is late. Returns true if it did so.
   bool drop_if_stale(Piece& piece, Work& work, Time at);
   // Returns true if a job can no longer be answered in time.
@@ -117,6 +137,8 @@ class Task {
   Estimates estimates_;
   SojournTimes sojourns_;
   LoadBalancer balancer_;
+  BatchDelay delay_;
+  std::multiset<Time> expected_ends_;  // Expected ends of the calls in flight.
   std::minstd_rand random_{std::random_device{}()};
   Time wake_ = kNever;
   std::string last_failure_;

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/batch_delay.h"
 #include "core/engine.h"
 #include "core/front.h"
 #include "core/http.h"
@@ -111,6 +112,7 @@ std::string read_answer(std::string_view data, const std::vector<size_t>& sizes,
 }  // namespace
 }  // namespace jigsaw
 
+using jigsaw::BatchDelay;
 using jigsaw::Client;
 using jigsaw::FileLock;
 using jigsaw::Front;
@@ -200,6 +202,25 @@ void jigsaw_times_add(ServiceTimes* times, int64_t items, uint64_t took) { times
 double jigsaw_times_mean(ServiceTimes* times, int64_t items) { return times->mean(items); }
 
 double jigsaw_times_high(ServiceTimes* times, int64_t items) { return times->high(items); }
+
+BatchDelay* jigsaw_delay_new() { return new BatchDelay; }
+
+void jigsaw_delay_free(BatchDelay* delay) { delete delay; }
+
+// `results` is -1 if the requests come from clients.
+int jigsaw_delay_waits(BatchDelay* delay, uint64_t longest, uint64_t latest, int64_t results, uint64_t at) {
+  return delay->waits(longest, latest, results < 0 ? std::nullopt : std::optional<jigsaw::Time>(results), at);
+}
+
+void jigsaw_delay_reset(BatchDelay* delay) { delay->reset(); }
+
+uint64_t jigsaw_delay_end(BatchDelay* delay) { return delay->end(); }
+
+void jigsaw_delay_announce(BatchDelay* delay, int64_t requests, uint64_t at) { delay->announce(requests, at); }
+
+void jigsaw_delay_arrived(BatchDelay* delay, uint64_t at) { delay->arrived(at); }
+
+void jigsaw_delay_call_ended(BatchDelay* delay) { delay->call_ended(); }
 
 RunningTime* jigsaw_running_new() { return new RunningTime; }
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from tests.native.core import call, take_text
 
+NEVER = 10**15
+"""Time that never comes, in microseconds."""
+
 
 class ServiceTimes:
     """Service times of one model at one worker, in milliseconds."""
@@ -29,6 +32,50 @@ class ServiceTimes:
     def high(self, items: int) -> float:
         """Service time that few batches exceed."""
         return float(call("times_high", self._pointer, items)) / 1e6
+
+
+class BatchDelay:
+    """Decision whether a batch waits for more requests. Times are in microseconds."""
+
+    def __init__(self) -> None:
+        self._pointer = call("delay_new")
+
+    def __del__(self) -> None:
+        call("delay_free", self._pointer)
+
+    def waits(self, at: int, *, longest: int, latest: int = NEVER, results: int | None = None) -> bool:
+        """Returns True if the batch waits.
+
+        Args:
+            at: Time of the call.
+            longest: Longest time that the batch waits.
+            latest: Latest end of the wait.
+            results: Time at which results of preceding tasks are expected, NEVER if they are not; None if the requests
+                come from clients.
+        """
+        expected = -1 if results is None else 1000 * results
+        return bool(call("delay_waits", self._pointer, 1000 * longest, 1000 * latest, expected, 1000 * at))
+
+    def reset(self) -> None:
+        """Notes that a batch was sent."""
+        call("delay_reset", self._pointer)
+
+    def end(self) -> int | None:
+        """Time at which the wait ends at the latest; None if no batch waits."""
+        found = int(call("delay_end", self._pointer))
+        return found // 1000 if found != 2**64 - 1 else None
+
+    def announce(self, requests: int, at: int) -> None:
+        """Notes that requests are on their way."""
+        call("delay_announce", self._pointer, requests, 1000 * at)
+
+    def arrived(self, at: int) -> None:
+        """Notes that a request has arrived."""
+        call("delay_arrived", self._pointer, 1000 * at)
+
+    def call_ended(self) -> None:
+        """Notes that a call of the task has ended."""
+        call("delay_call_ended", self._pointer)
 
 
 class RunningTime:
