@@ -8,8 +8,8 @@ VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do "$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 
 CXX_SOURCES = $(wildcard native/*/*.h native/*/*.cc)
-# The order of the files in a run is that of tests/conftest.py.
-RUN = -m pytest --dist loadfile --no-loadscope-reorder
+# The order of the files in a run is that of tests/conftest.py. A test that kills its worker ends the run.
+RUN = -m pytest --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # Tests without tritonservers wait less, so fewer files at a time: make test-fast UNIT_FILES=8.
 UNIT_FILES ?= 4
 UNIT_RUN = $(RUN) -n $(UNIT_FILES) -m

@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 
 from jigsaw_triton.servers.installation import Installation, find_installation
+from tests.dead_workers import pytest_sessionfinish as pytest_sessionfinish
+from tests.dead_workers import pytest_testnodedown as pytest_testnodedown
 
 # Test files run side by side. Threads of one computation that wait for each other take the processors of the others.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -6,6 +6,7 @@ Only Triton is replaced: `run_ensemble` executes ensembles as Triton does, and w
 """
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -91,6 +92,8 @@ class Gateway:
         self._pool = machine.pool
         self._name = item.front.name
         self._configs = {folder.name: cfg.of_folder(folder) for folder in (item.front, *item.models)}
+        self._started: deque[Future[None]] = deque()
+        """Calls of BLS pipelines on other threads."""
         self._fronts: dict[str, tuple[Front, int]] = {}
         """Fronts by name, each with the SLO of its graph in nanoseconds."""
         for name, config in self._configs.items():
@@ -108,7 +111,9 @@ class Gateway:
         return self._run(self._name, requests, wanted)
 
     def close(self) -> None:
-        """Closes the fronts."""
+        """Waits for the steps that BLS pipelines still run, also those of failed requests, and closes the fronts."""
+        while self._started:
+            self._started.popleft().result(WAIT_LIMIT_S)
         for front, _ in self._fronts.values():
             front.close()
 
@@ -156,9 +161,12 @@ class Gateway:
             for index in range(items):
                 item = {name: array[index : index + 1] for name, array in given.items()} if items > 1 else given
                 done = partial(gathering.put, index)
-                self._pool.submit(flow.Flow(plan, item, self._call, self._pool.submit, done).start)
+                self._spawn(flow.Flow(plan, item, self._call, self._spawn, done).start)
         outcomes = [future.result(WAIT_LIMIT_S) for future in futures]
         return [Failure("model", o.message) if isinstance(o, flow.FlowError) else o for o in outcomes]
+
+    def _spawn(self, function: Callable[[], None]) -> None:
+        self._started.append(self._pool.submit(function))
 
     def _call(self, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
         front, _ = self._fronts[step.model]

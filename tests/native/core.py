@@ -218,6 +218,7 @@ class Front:
 
     def send_raw(self, count: int, inputs: Sequence[Mapping[str, Any]], data: bytes, **more: Any) -> list[Request]:
         """Sends inputs with any description (`dtype`, `shape`, `size`), which need not match the data."""
+        assert self._pointer, "the front is closed"
         text = json.dumps({"inputs": inputs, **more}).encode()
         pointers = (_P * count)()
         error = call("submit", self._pointer, text, len(text), data, len(data), count, pointers)
