@@ -1,4 +1,4 @@
-"""Throughput of a saturated task, relative to the capacity of its workers: many workers, and unequal workers.
+"""Throughput of a saturated task, relative to the capacity of its workers: many workers, unequal workers, short calls.
 
 The variants are emulated, so their time is known exactly. Closed loops keep more requests in flight than the workers
 hold.
@@ -37,6 +37,9 @@ SLICE_MS = {"4g": 30.0, "3g": 90.0}
 
 BALANCE_GOAL = 0.97
 
+SHORT_MS = 5.0
+"""Batch time of the only worker of the case of short calls, of which what lies between two calls is a larger part."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -55,8 +58,17 @@ class Case:
 
 def many(folder: Path, workers: int = WORKERS) -> Case:
     """Returns the case of many equal workers."""
-    row = system.profile("cpu", "work", "only", BATCH, WORKER_MS, _rps(WORKER_MS))
-    return _case(folder, "many", [row], system.cluster("cpu", 3), workers, workers * _rps(WORKER_MS))
+    return _equal(folder, "many", workers, WORKER_MS)
+
+
+def short(folder: Path) -> Case:
+    """Returns the case of one worker with short calls."""
+    return _equal(folder, "short", 1, SHORT_MS)
+
+
+def _equal(folder: Path, name: str, workers: int, batch_ms: float) -> Case:
+    row = system.profile("cpu", "work", "only", BATCH, batch_ms, _rps(batch_ms))
+    return _case(folder, name, [row], system.cluster("cpu", 3), workers, workers * _rps(batch_ms))
 
 
 def unequal(folder: Path) -> Case:
@@ -88,16 +100,18 @@ def _case(
 
 
 async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
-    """Measures both cases, one after the other."""
+    """Measures the cases, one after the other."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
-        cases = {"workers": many(Path(path), effort.count(WORKERS)), "balance": unequal(Path(path))}
+        folder = Path(path)
+        cases = {"workers": many(folder, effort.count(WORKERS)), "balance": unequal(folder), "short": short(folder)}
         rates_rps = {name: await _rates(case, progress, effort) for name, case in cases.items()}
     notes = {
         "workers": f"{cases['workers'].workers} emulated workers of {WORKER_MS:g} ms and batch {BATCH}",
         "balance": f"emulated workers of {' and '.join(f'{ms:g}' for ms in SLICE_MS.values())} ms and batch {BATCH}",
+        "short": f"an emulated worker of {SHORT_MS:g} ms and batch {BATCH}",
     }
     goals = {"workers": WORKERS_GOAL, "balance": BALANCE_GOAL}
-    return [share(name, notes[name], rates_rps[name], cases[name].ideal_rps, goals[name]) for name in cases]
+    return [share(name, notes[name], rates_rps[name], cases[name].ideal_rps, goals.get(name)) for name in cases]
 
 
 async def _rates(case: Case, progress: Progress, effort: Effort) -> list[float]:
@@ -120,7 +134,7 @@ async def _rates(case: Case, progress: Progress, effort: Effort) -> list[float]:
     return rates_rps
 
 
-def share(name: str, what: str, rates_rps: Sequence[float], ideal_rps: float, goal: float) -> Figure:
+def share(name: str, what: str, rates_rps: Sequence[float], ideal_rps: float, goal: float | None) -> Figure:
     """Computes the throughput as a share of the workers' capacity."""
     shares = [rate / ideal_rps for rate in rates_rps]
     note = (

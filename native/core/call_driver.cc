@@ -150,7 +150,7 @@ void CallDriver::on_answer(Connection& connection, Work& work) {
     std::lock_guard lock(engine_.mutex());
     deliver(connection, at, work);
     full = connection.call.task->has_full_batch() || !work.joins.empty();
-    if (full) calls_.finish(connection, work);
+    if (full) calls_.finish(connection, true, work);
     work.dispatch(at);
   }
   if (full) {
@@ -162,14 +162,16 @@ void CallDriver::on_answer(Connection& connection, Work& work) {
   // Respond before the next batch is formed, so that clients that immediately send again can join it.
   engine_.run(work);
   std::lock_guard lock(engine_.mutex());
-  calls_.finish(connection, work);
+  calls_.finish(connection, true, work);
   work.dispatch(now());
 }
 
 void CallDriver::deliver(Connection& connection, Time at, Work& work) {
   Call& call = connection.call;
-  Time took = pending_.running_time().at(at) - call.sent_running;
+  // The answer to an early call can arrive together with the one before it.
+  Time took = call.early ? Time(call.worker->service.mean(call.items)) : pending_.running_time().at(at) - call.started;
   Calls::end_expectation(call, work);
+  calls_.pass_slot(call, true, at);
   call.worker->answered(call.items, took);
   call.service->add(call.items, double(took), call.worker->service.profiled(double(call.items)));
   TaskMetrics& metrics = call.task->metrics();

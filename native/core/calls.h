@@ -18,14 +18,20 @@ class Calls {
   Calls(PendingCalls& pending, ConnectionPool& pool, Registrations& registrations)
       : pending_(pending), pool_(pool), registrations_(registrations) {}
 
-  // Prepares the call of a batch and adds it to `work.sends`. The caller has acquired the worker.
-  void begin(Work& work, Task& task, const Entry& entry, std::vector<Piece> pieces, Time at);
+  // Prepares the call of a batch and adds it to `work.sends`. The caller has acquired the worker, which is expected to
+  // have a slot for the call from `slot_at` on.
+  void begin(Work& work, Task& task, const Entry& entry, std::vector<Piece> pieces, Time at, Time slot_at);
 
   // Notes that the answer to a call has arrived, or that none is expected any longer.
   static void end_expectation(Call& call, Work& work);
 
   // Releases the worker of a call that has ended, and returns the connection to the pool or registers a region for it.
-  void finish(Connection& connection, Work& work);
+  // `answered` is false if the worker failed.
+  void finish(Connection& connection, bool answered, Work& work);
+
+  // Gives the slot of a call that has ended to the early call of its worker, if there is one. `answered` is false if
+  // the worker failed.
+  void pass_slot(const Call& ended, bool answered, Time at);
 
   // Records how a call ended for the traces of its requests.
   static void trace(const Call& call, const char* outcome, Time ended);

@@ -30,8 +30,10 @@ struct Call {
   std::vector<Piece> pieces;
   int64_t items = 0;
   Time sent = 0;
-  Time sent_running = 0;  // Running time of the loop at `sent`.
-  Time deadline = kNever;
+  // The engine's lock guards this and the following times: the end of another call changes them.
+  bool early = false;  // True if the worker had no free slot for it when it was sent, and is not known to have one yet.
+  Time started = 0;    // Running time at which it was sent or, if it was early, got a slot.
+  Time timeout = 0;    // Time from `started` after which it counts as hanging.
   Time expected_end = kNever;  // Expected time of the answer, until it or a failure has arrived.
   size_t sent_bytes = 0;
   std::string ids;               // Ids of the traced requests, separated by commas.

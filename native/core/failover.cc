@@ -15,13 +15,15 @@ void Failover::fail(Connection& connection, const std::string& reason, bool exec
   Call& call = connection.call;
   Time at = now();
   Task& task = *call.task;
+  if (call.early) executed = false;
   std::string failure = "worker " + call.worker->server->name + " failed: " + reason;
   // A worker that is absent is tried several times a second. Its first failure is enough for the log.
   if (executed || call.worker->unreachable_since(at) == kNever)
     work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + failure);
   task.note_failure(failure);
   task.metrics().lost.add(1);
-  call.worker->failed(executed, at);
+  // With a worker, its early call fails too, which is no second failure.
+  if (!call.early || !call.worker->backing_off(at)) call.worker->failed(executed, at);
   Calls::trace(call, "failed", at);
   pool_.disconnect(connection);
   std::vector<Piece> pieces = std::exchange(call.pieces, {});
@@ -52,7 +54,7 @@ void Failover::fail(Connection& connection, const std::string& reason, bool exec
     flow->drop(work);
   }
   work.dirty.push_back(&task);
-  calls_.finish(connection, work);
+  calls_.finish(connection, false, work);
 }
 
 void Failover::reject(Connection& connection, Blame blame, const std::string& reason, Work& work) {
@@ -85,7 +87,7 @@ void Failover::reject(Connection& connection, Blame blame, const std::string& re
     flow->drop(work);
   }
   work.dirty.push_back(&task);
-  calls_.finish(connection, work);
+  calls_.finish(connection, true, work);
 }
 
 void Failover::condemn(Connection& connection, const std::string& reason, Work& work) {
@@ -102,7 +104,7 @@ void Failover::expire(Connection& connection, Work& work) {
   const Call& call = connection.call;
   condemn(connection,
           "model " + call.worker->model + " did not answer a batch of " + std::to_string(call.items) + " within " +
-              std::to_string((call.deadline - call.sent) / kMillisecond) + " ms",
+              std::to_string(call.timeout / kMillisecond) + " ms",
           work);
 }
 

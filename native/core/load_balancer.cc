@@ -17,7 +17,8 @@ Independence independence(const Piece& piece, const Server& server) {
 
 }  // namespace
 
-const Entry* LoadBalancer::choose(const Piece& piece, GenerationSet generations, int64_t queued, Time at) {
+const Entry* LoadBalancer::choose(const Piece& piece, GenerationSet generations, int64_t queued,
+                                  const FreeEntries& free, Time at) {
   // A host that hangs takes all of its workers with it, and a call is retried once only: prefer another host. If all
   // usable workers that may take the piece have failed on it, they are tried again.
   auto least = Independence::kNone;
@@ -25,9 +26,9 @@ const Entry* LoadBalancer::choose(const Piece& piece, GenerationSet generations,
     for (const Entry& entry : route_.entries())
       if (route_.may_answer(entry, generations) && entry.is_usable(at))
         least = std::max(least, independence(piece, *entry.worker->server));
-  if (!shares_.apply(generations)) return choose_among(piece, generations, at, std::nullopt, least);
+  if (!shares_.apply(generations)) return choose_among(piece, generations, free, at, std::nullopt, least);
   for (std::string_view variant : shares_.order(generations, queued, at)) {
-    const Entry* found = choose_among(piece, generations, at, variant, least);
+    const Entry* found = choose_among(piece, generations, free, at, variant, least);
     if (found) return found;
   }
   return nullptr;
@@ -40,7 +41,7 @@ bool LoadBalancer::finds_free(GenerationSet generations, Time at) const {
   return false;
 }
 
-const Entry* LoadBalancer::choose_among(const Piece& piece, GenerationSet generations, Time at,
+const Entry* LoadBalancer::choose_among(const Piece& piece, GenerationSet generations, const FreeEntries& free, Time at,
                                         std::optional<std::string_view> variant, Independence least) {
   const Entry* best = nullptr;
   double least_cost = 0;
@@ -58,7 +59,6 @@ const Entry* LoadBalancer::choose_among(const Piece& piece, GenerationSet genera
     }
   };
   const std::vector<Entry>& entries = route_.entries();
-  const FreeEntries& free = route_.free();
   size_t count = entries.size();
   if (count == 0) return nullptr;
   size_t start = next_entry_++ % count;

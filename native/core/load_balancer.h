@@ -28,9 +28,9 @@ class LoadBalancer {
   // Notes that the entries of the route were replaced.
   void route_replaced() { shares_.route_replaced(); }
 
-  // Returns the entry whose worker gets the piece, among those that may answer requests of these generations; nullptr
-  // if no worker is free. `queued` is the number of items that wait.
-  const Entry* choose(const Piece& piece, GenerationSet generations, int64_t queued, Time at);
+  // Returns the entry whose worker gets the piece, among those of `free` that may answer requests of these generations;
+  // nullptr if there is none. `queued` is the number of items that wait.
+  const Entry* choose(const Piece& piece, GenerationSet generations, int64_t queued, const FreeEntries& free, Time at);
 
   // Returns true if a worker is free that may answer requests of these generations.
   bool finds_free(GenerationSet generations, Time at) const;
@@ -43,7 +43,7 @@ class LoadBalancer {
  private:
   // Chooses among the workers of one variant, or of all variants if `variant` has no value, that are at least this
   // independent of those that failed on the piece.
-  const Entry* choose_among(const Piece& piece, GenerationSet generations, Time at,
+  const Entry* choose_among(const Piece& piece, GenerationSet generations, const FreeEntries& free, Time at,
                             std::optional<std::string_view> variant, Independence least);
 
   const TaskRoute& route_;

@@ -131,8 +131,11 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
       slots(registry.gauge("jigsaw_slots",
                            "Batches that the task's workers can have in flight at a time (their slots).",
                            {{"graph", graph}, {"task", task.name}})),
-      slots_busy(registry.gauge("jigsaw_slots_busy", "Slots in use, by batches of any graph that shares the workers.",
-                                {{"graph", graph}, {"task", task.name}})) {
+      slots_busy(
+          registry.gauge("jigsaw_slots_busy",
+                         "Slots in use, by batches of any graph that shares the workers. A batch that waits at a "
+                         "worker for its slot is not counted.",
+                         {{"graph", graph}, {"task", task.name}})) {
   for (size_t reason = 0; reason < kReasons; reason++)
     refused[reason] = &registry.counter("jigsaw_refused_total", "Requests that failed at the task, by reason.",
                                         {{"graph", graph}, {"task", task.name}, {"reason", kReasonNames[reason]}});
@@ -151,8 +154,9 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
     Labels labels = {{"graph", graph}, {"task", task.name}, {"variant", variant}};
     VariantMetrics metrics{
         &registry.histogram("jigsaw_batch_seconds",
-                            "Time of answered batches at their workers, including the transfer there and back. A stop "
-                            "of the gateway, as by SIGSTOP, adds at most 0.5 s.",
+                            "Time of answered batches at their workers, including the transfer there and back, but not "
+                            "the time for which a worker was still busy with the batch before. A stop of the gateway, "
+                            "as by SIGSTOP, adds at most 0.5 s.",
                             labels, kSeconds),
         &registry.histogram("jigsaw_batch_items", "Number of items in answered batches.", labels, kItems),
         {}};

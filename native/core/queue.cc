@@ -31,6 +31,18 @@ Piece* Queue::first(std::span<const GenerationSet> skipped) {
   }
 }
 
+bool Queue::fills(GenerationSet generations, int64_t limit) const {
+  auto part = parts_.find(generations);
+  if (part == parts_.end()) return false;
+  int64_t items = 0;
+  for (const auto& [key, piece] : part->second.heads.begin()->second->second) {
+    if (piece.alone) break;
+    items += piece.size();
+    if (items >= limit) return true;
+  }
+  return false;
+}
+
 void Queue::regroup() {
   std::vector<std::tuple<Parts::iterator, Groups::iterator, Pieces::iterator>> narrowed;
   for (auto part = parts_.begin(); part != parts_.end(); ++part)

@@ -60,6 +60,10 @@ class Queue {
   // Moves pieces whose requests have been narrowed to fewer generations while they waited to their new groups.
   void regroup();
 
+  // Returns true if `take` finds this many items for requests that may be answered by exactly these generations, unless
+  // it drops some of them or ends the batch before a piece.
+  bool fills(GenerationSet generations, int64_t limit) const;
+
   // Passes the first pieces of up to `most` groups to `drop` and removes those for which it returns true. Continues
   // within a group until `drop` returns false.
   template <typename Drop>

@@ -5,6 +5,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/batch_delay.h"
@@ -21,6 +22,7 @@ namespace jigsaw {
 
 class Engine;
 class Front;
+struct Call;
 struct Work;
 
 // A task of a front. The front owns it. All functions require the engine's lock.
@@ -83,9 +85,11 @@ class Task {
   // Returns the time since which no worker that may answer such requests can be reached; kNever if one can.
   Time unreachable_since(GenerationSet generations, Time at);
 
-  // Notes that a call is expected to end at this time, and that it has ended or failed.
-  void expect_end(Time end) { expected_ends_.insert(end); }
-  void end_expectation(Time end);
+  // Notes that a call is expected to end at its `expected_end`, that this time is about to change, and that the call
+  // has ended or failed.
+  void expect_end(const Call& call);
+  void forget_end(const Call& call);
+  void end_expectation(const Call& call);
 
   // Returns the first expected end of a call in flight at this time or later; kNever if there is none.
   Time expected_end(Time from) const;
@@ -120,6 +124,13 @@ class Task {
   bool waits_for_more(const Piece& first, const Entry& entry, GenerationSet generations, Time at);
   // Returns true if another slot than the one that this entry offers is free for requests of these generations.
   bool has_other_slot(const Entry& entry, GenerationSet generations, Time at) const;
+  // Returns the entry whose worker may get an early call that begins with this piece; nullptr if there is none.
+  // Sets `slot_at` to the time from which on the worker is expected to have a slot for it.
+  const Entry* choose_busy(const Piece& first, GenerationSet generations, Time at, Time& slot_at);
+  // Returns the time at which the next early call may be sent; kNever if there is none.
+  Time next_early_call(Time at) const;
+  // Returns true if the worker of a call may get an early call shortly before the call ends.
+  bool may_precede_early_call(const Call& call) const;
   // Ends the use of a piece whose request has ended, is cancelled or is late. Returns true if it did so.
   bool drop_if_stale(Piece& piece, Work& work, Time at);
   // Returns true if a job can no longer be answered in time.
@@ -138,7 +149,7 @@ class Task {
   SojournTimes sojourns_;
   LoadBalancer balancer_;
   BatchDelay delay_;
-  std::multiset<Time> expected_ends_;  // Expected ends of the calls in flight.
+  std::set<std::pair<Time, const Call*>> expected_ends_;  // Calls in flight by the expected end.
   std::minstd_rand random_{std::random_device{}()};
   Time wake_ = kNever;
   std::string last_failure_;

@@ -21,7 +21,7 @@ class Task;
 struct Entry {
   RouteEntry route;
   std::shared_ptr<Worker> worker;
-  int64_t capacity = 1;                            // Maximum number of concurrent calls.
+  int64_t capacity = 1;                            // Maximum number of concurrent calls, an early one not counted.
   int64_t limit = 1;                               // Maximum number of items in one call.
   size_t variant = 0;                              // Index of the variant in the task's metrics.
   std::shared_ptr<const ServiceMetrics> service;   // Service times of the model at the worker.

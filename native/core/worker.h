@@ -76,7 +76,7 @@ struct Use {
   Task* task;
   FreeEntries* free;  // The route's entries with a free slot.
   size_t entry;       // Index of the entry.
-  int64_t capacity;   // Maximum number of concurrent calls.
+  int64_t capacity;   // Maximum number of concurrent calls, an early one not counted.
 };
 
 // A model on a server. Shared by the routes that name it and its calls in flight; guarded by the engine's lock.
@@ -100,6 +100,10 @@ class Worker {
   // Adds the worker to a route, and removes it from all entries of a task's route.
   void add(const Use& use);
   void remove(const Task& task);
+
+  // Connection of the call that was sent although all slots were in use, and that gets the next free one; nullptr if
+  // there is none.
+  Connection* early = nullptr;
 
   // Returns true during a backoff, in which the worker gets no calls.
   bool backing_off(Time at) const { return backoff_until_ > at; }

@@ -39,6 +39,11 @@ class Held:
         return double(call)
 
 
+def without_early_calls(bench: Bench) -> Front:
+    """Makes a front of a task whose workers get no call before a slot is free."""
+    return bench.front(tasks=[specs.task(retry=False)])
+
+
 @pytest.fixture
 def held(bench: Bench) -> Held:
     return Held(bench)
@@ -91,7 +96,7 @@ def test_service_times_of_the_route_apply_before_the_first_call(bench: Bench) ->
 def test_a_worker_runs_as_many_batches_as_it_has_slots(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w", batch=1, slots=3)
-    front = bench.front()
+    front = without_early_calls(bench)
     worker.answering.clear()
     requests = front.send_many(12, {"X": column(1)})
     worker.wait(3)
@@ -117,7 +122,7 @@ def test_fronts_share_the_slots_of_a_worker(bench: Bench) -> None:
 def test_the_one_of_many_workers_that_becomes_free_gets_the_next_batch(bench: Bench, held: Held) -> None:
     models = [f"m{n}" for n in range(200)]
     specs.write_route(bench.run_dir, *(specs.entry("w", model=model, batch=1) for model in models))
-    front = bench.front()
+    front = without_early_calls(bench)
     requests = front.send_many(len(models), {"X": column(1)})
     held.wait(len(models))
     running = {call.model: call for call in held.calls}

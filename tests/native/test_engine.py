@@ -115,7 +115,8 @@ def test_an_engine_closes_with_idle_connections(bench: Bench) -> None:
     front = bench.front()
     for request in front.send_many(20, {"X": column(1)}):
         request.wait()
-    assert 1 <= worker.connections <= 4
+    # One for each slot, and one for an early call.
+    assert 1 <= worker.connections <= 5
 
 
 def context_switches() -> int:
