@@ -38,7 +38,7 @@ SLICE_MS = {"4g": 30.0, "3g": 90.0}
 BALANCE_GOAL = 0.97
 
 SHORT_MS = 5.0
-"""Batch time of the only worker of the case of short calls, of which what lies between two calls is a larger part."""
+"""Batch time of the only worker in the case of short calls. The pause between two calls is a larger share of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 _LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
@@ -56,17 +57,35 @@ class Counter:
         self._count = Count(count.at_s, count.held_s, count.calls + 1)
 
 
+class Slot:
+    """The slot of a worker, which holds one call after the other.
+
+    Args:
+        hold_s: Seconds for which a call is held.
+    """
+
+    def __init__(self, hold_s: float) -> None:
+        self._hold_s = hold_s
+        self._free_at_s = 0.0
+
+    def take(self, now_s: float) -> tuple[float, float]:
+        """Returns when a call that arrives now is held from, and until."""
+        begin_s = max(now_s, self._free_at_s)
+        self._free_at_s = begin_s + self._hold_s
+        return begin_s, self._free_at_s
+
+
 class Worker(asyncio.Protocol):
     """One connection from the gateway.
 
     Args:
-        hold_s: Seconds for which a call is held.
+        slot: Slot of the worker, which its connections share.
         answer: Bytes of the answer to every call.
         counter: Counter of all calls.
     """
 
-    def __init__(self, hold_s: float, answer: bytes, counter: Counter) -> None:
-        self._hold_s = hold_s
+    def __init__(self, slot: Slot, answer: bytes, counter: Counter) -> None:
+        self._slot = slot
         self._answer = answer
         self._counter = counter
         self._received = bytearray()
@@ -87,8 +106,13 @@ class Worker(asyncio.Protocol):
         size = int(_LENGTH.findall(bytes(self._received[:end]))[-1])
         if len(self._received) >= end + 4 + size:
             del self._received[: end + 4 + size]
-            self._counter.begin()
-            asyncio.get_running_loop().call_later(self._hold_s, self._reply)
+            loop = asyncio.get_running_loop()
+            begin_s, end_s = self._slot.take(loop.time())
+            if begin_s > loop.time():
+                loop.call_at(begin_s, self._counter.begin)
+            else:
+                self._counter.begin()
+            loop.call_at(end_s, self._reply)
 
     def _reply(self) -> None:
         self._counter.end()
@@ -111,9 +135,10 @@ async def serve(folder: Path, count: int, hold_s: float, floats: int) -> None:
     """Serves until the standard input ends."""
     loop = asyncio.get_running_loop()
     reply, counter = answer(floats), Counter()
+    slots = [Slot(hold_s) for _ in range(count)]
     servers = [
-        await loop.create_unix_server(lambda: Worker(hold_s, reply, counter), folder / f"w{number}.sock")
-        for number in range(count)
+        await loop.create_unix_server(partial(Worker, slot, reply, counter), folder / f"w{number}.sock")
+        for number, slot in enumerate(slots)
     ]
     print("ready", flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):

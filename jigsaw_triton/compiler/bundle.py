@@ -136,7 +136,8 @@ class RouteEntry:
         worker: Name of the worker, whose socket is `workers/<worker>.sock` in the run directory.
         model: Name of the model on the worker.
         batch: Largest number of items in one batch.
-        slots: Largest number of batches in flight. The slot file is `slots/<worker>/<model>` in the run directory.
+        slots: Largest number of batches that the model runs at a time. The slot file is `slots/<worker>/<model>` in the
+            run directory.
         variant: Variant of the task.
         share: Share of the task's items for all entries of this variant together; 0 if any share will do.
         tokens: Number of outputs that carry the token of the call; 0 for a native backend.

@@ -32,7 +32,7 @@ from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.runtime.dtypes import Arrays
 
 DRAIN_S = 60.0
-"""Seconds to wait for batches in flight. The gateway's own deadline for a call is shorter."""
+"""Seconds to wait for batches in flight: usually longer than the gateway's deadlines for a call and an early one."""
 
 _MOST_NAMED = 8
 """Largest number of nodes that an error names for one reason. A convention: a cluster may have two thousand."""

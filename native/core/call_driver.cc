@@ -168,15 +168,18 @@ void CallDriver::on_answer(Connection& connection, Work& work) {
 
 void CallDriver::deliver(Connection& connection, Time at, Work& work) {
   Call& call = connection.call;
-  // The answer to an early call can arrive together with the one before it.
-  Time took = call.early ? Time(call.worker->service.mean(call.items)) : pending_.running_time().at(at) - call.started;
+  // While it is not known when an early call got its slot, its duration is not known either.
+  std::optional<Time> took;
+  if (!call.early) took = pending_.running_time().at(at) - call.started;
   Calls::end_expectation(call, work);
   calls_.pass_slot(call, true, at);
   call.worker->answered(call.items, took);
-  call.service->add(call.items, double(took), call.worker->service.profiled(double(call.items)));
   TaskMetrics& metrics = call.task->metrics();
   VariantMetrics& variant = metrics.variants[call.variant];
-  variant.seconds->observe(double(took) / 1e9);
+  if (took) {
+    call.service->add(call.items, double(*took), call.worker->service.profiled(double(call.items)));
+    variant.seconds->observe(double(*took) / 1e9);
+  }
   variant.items->observe(double(call.items));
   metrics.sent_bytes.add(double(call.sent_bytes));
   metrics.received_bytes.add(double(connection.received_bytes()));

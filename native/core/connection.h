@@ -30,7 +30,7 @@ struct Call {
   std::vector<Piece> pieces;
   int64_t items = 0;
   Time sent = 0;
-  // The engine's lock guards this and the following times: the end of another call changes them.
+  // The engine's lock guards `early` to `expected_end`: the end of another call changes them.
   bool early = false;  // True if the worker had no free slot for it when it was sent, and is not known to have one yet.
   Time started = 0;    // Running time at which it was sent or, if it was early, got a slot.
   Time timeout = 0;    // Time from `started` after which it counts as hanging.

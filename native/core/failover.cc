@@ -22,8 +22,11 @@ void Failover::fail(Connection& connection, const std::string& reason, bool exec
     work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + failure);
   task.note_failure(failure);
   task.metrics().lost.add(1);
-  // With a worker, its early call fails too, which is no second failure.
-  if (!call.early || !call.worker->backing_off(at)) call.worker->failed(executed, at);
+  // The calls ahead of an early one show whether the worker has failed.
+  if (call.early)
+    call.worker->no_early_until = at + kSecond;
+  else
+    call.worker->failed(executed, at);
   Calls::trace(call, "failed", at);
   pool_.disconnect(connection);
   std::vector<Piece> pieces = std::exchange(call.pieces, {});

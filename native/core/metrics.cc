@@ -129,7 +129,7 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
                               "empty or the request has no deadline.",
                               {{"graph", graph}, {"task", task.name}})),
       slots(registry.gauge("jigsaw_slots",
-                           "Batches that the task's workers can have in flight at a time (their slots).",
+                           "Batches that the task's workers can run at a time (their slots).",
                            {{"graph", graph}, {"task", task.name}})),
       slots_busy(
           registry.gauge("jigsaw_slots_busy",

@@ -143,6 +143,9 @@ class SpecReader {
       input.iterated = flag(inputs[i], "iterated", at, false);
       if (input.iterated && task.mode != Mode::kRows)
         throw FormatError(in(at, "iterated") + " is only allowed in mode rows");
+      // Items of different sizes that are stacked would be read as each other's values.
+      if (task.mode == Mode::kStack && std::find(input.shape.begin(), input.shape.end(), -1) != input.shape.end())
+        throw FormatError(in(at, "shape") + " varies, which is only allowed in modes rows and items");
       input.tensor = find(inputs[i].at("tensor", at), in(at, "tensor"));
       task.inputs.push_back(std::move(input));
     }

@@ -134,7 +134,7 @@ struct RouteEntry {
   std::string model;
   std::string variant;
   int64_t batch = 1;      // Maximum number of items in one call.
-  int64_t slots = 1;      // Maximum number of concurrent batches.
+  int64_t slots = 1;      // Maximum number of batches that the model runs at a time.
   double share = 0;       // Fraction of the task's items that the variant should receive; 0 for no preference.
   int64_t tokens = 0;     // Number of outputs that carry the call's token; 0 for a native backend.
   bool pads = false;      // True if the model pads rows, so that such items can share a batch; see `kRowsPrefix`.

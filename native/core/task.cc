@@ -18,12 +18,12 @@ constexpr double kMinBacklogFraction = 0.9;
 // one half is the limit at which it pays.
 constexpr double kMaxDelayFraction = 0.5;
 
-// Maximum time before the expected end of a call at which the next one is sent early. What lies between an answer and
-// the next call takes 0.1 ms, and several times as long on a host whose processors are busy.
+// Maximum time before the expected end of a call at which the next one is sent early. The pause between an answer and
+// the next call takes 0.1 to 1 ms, and calls may take a little less time than expected.
 constexpr Time kMaxEarly = 5 * kMillisecond;
 
-// The same as a fraction of the expected duration of the call. A call that exceeds its expected duration by more than
-// this, or by more than kPollInterval, is not expected to end soon.
+// Maximum of that time as a fraction of the expected duration of the call. A call that exceeds its expected duration by
+// more than this, or by more than kPollInterval, is not expected to end soon.
 constexpr double kMaxEarlyFraction = 0.25;
 
 // Minimum expected duration of a call before whose end the next one is sent early. For a shorter one the timer would
@@ -38,7 +38,7 @@ constexpr Time kMaxBlockedTime = kSecond;
 
 std::string rounded_ms(Time duration) { return std::to_string(int64_t(std::llround(milliseconds(duration)))); }
 
-// A fraction of the expected duration of a call, for `kMaxEarlyFraction`.
+// Returns `kMaxEarlyFraction` of the expected duration of a call.
 Time early_fraction(const Call& call) { return Time(kMaxEarlyFraction * call.worker->service.mean(call.items)); }
 
 // Time from which on a call is expected to end soon.
@@ -366,33 +366,39 @@ Time Task::expected_end(Time from) const {
   return found == expected_ends_.end() ? kNever : found->first;
 }
 
-bool Task::may_precede_early_call(const Call& call) const {
+bool Task::may_precede_early_call(const Call& call, Time at) const {
   const Worker& worker = *call.worker;
   // Tasks that share a worker take turns, one call each.
-  if (worker.early || worker.uses().size() != 1 || worker.uses()[0].task != this) return false;
+  if (worker.uses().size() != 1 || worker.uses()[0].task != this) return false;
+  const Entry& entry = route_.entries()[worker.uses()[0].entry];
+  if (worker.in_flight() != entry.capacity || worker.no_early_until > at) return false;
+  // If calls of single items share the slots, the worker forms batches of them, and one that comes early would be
+  // alone.
+  if (entry.capacity != entry.route.slots) return false;
   // The first call of a batch size may take much longer than expected.
-  return worker.in_flight() == worker.uses()[0].capacity && worker.has_answered(call.items) &&
-         worker.service.mean(call.items) >= kMinBeforeEarly;
+  return worker.has_answered(call.items) && worker.service.mean(call.items) >= kMinBeforeEarly;
 }
 
 const Entry* Task::choose_busy(const Piece& first, GenerationSet generations, Time at, Time& slot_at) {
   // A worker that fails may have begun an early call or not, so a call that must not be repeated is never early.
   if (first.alone || !spec_.retry || !has_full_batch()) return nullptr;
+  const Job& job = *first.job;
   std::vector<const Call*> before;
   FreeEntries soon_free;
   for (auto it = expected_ends_.lower_bound({at - std::min(at, kPollInterval), nullptr}); it != expected_ends_.end();
        it++) {
     const Call& call = *it->second;
     if (call.expected_end > at + kMaxEarly) break;
-    if (at < ends_soon_from(call) || at > ends_soon_until(call) || !may_precede_early_call(call)) continue;
-    if (is_late(*first.job, std::max(at, call.expected_end))) continue;
+    Time slot = std::max(at, call.expected_end);
+    if (job.deadline != kNever && double(slot) + estimates_.min_service_ns() > double(job.admission_deadline)) break;
+    if (!may_precede_early_call(call, at) || at < ends_soon_from(call) || at > ends_soon_until(call)) continue;
     if (before.empty()) soon_free.reset(route_.entries().size());
     before.push_back(&call);
     soon_free.set(call.worker->uses()[0].entry, true);
   }
   if (before.empty()) return nullptr;
   const Entry* entry = balancer_.choose(first, generations, queue_.items(), soon_free, at);
-  if (!entry || !queue_.fills(first.job->flow->binding().generations(), entry->limit)) return nullptr;
+  if (!entry || !queue_.fills(job.flow->binding().generations(), entry->limit)) return nullptr;
   auto found =
       std::find_if(before.begin(), before.end(), [&](const Call* call) { return call->worker == entry->worker; });
   slot_at = std::max(at, (*found)->expected_end);
@@ -400,14 +406,15 @@ const Entry* Task::choose_busy(const Piece& first, GenerationSet generations, Ti
 }
 
 Time Task::next_early_call(Time at) const {
-  if (blocked_ || !spec_.retry || !has_full_batch()) return kNever;
+  Time next = kNever;
+  if (blocked_ || !spec_.retry || !has_full_batch()) return next;
   // After kPollInterval, the task looks again anyway.
   for (auto it = expected_ends_.lower_bound({at, nullptr}); it != expected_ends_.end(); it++) {
     const Call& call = *it->second;
-    if (call.expected_end > at + kPollInterval + kMaxEarly) break;
-    if (ends_soon_from(call) > at && may_precede_early_call(call)) return ends_soon_from(call);
+    if (call.expected_end > std::min(next, at + kPollInterval) + kMaxEarly) break;
+    if (may_precede_early_call(call, at) && ends_soon_from(call) > at) next = std::min(next, ends_soon_from(call));
   }
-  return kNever;
+  return next;
 }
 
 bool Task::has_other_slot(const Entry& entry, GenerationSet generations, Time at) const {

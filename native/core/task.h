@@ -86,7 +86,7 @@ class Task {
   Time unreachable_since(GenerationSet generations, Time at);
 
   // Notes that a call is expected to end at its `expected_end`, that this time is about to change, and that the call
-  // has ended or failed.
+  // has ended or failed, respectively.
   void expect_end(const Call& call);
   void forget_end(const Call& call);
   void end_expectation(const Call& call);
@@ -130,7 +130,7 @@ class Task {
   // Returns the time at which the next early call may be sent; kNever if there is none.
   Time next_early_call(Time at) const;
   // Returns true if the worker of a call may get an early call shortly before the call ends.
-  bool may_precede_early_call(const Call& call) const;
+  bool may_precede_early_call(const Call& call, Time at) const;
   // Ends the use of a piece whose request has ended, is cancelled or is late. Returns true if it did so.
   bool drop_if_stale(Piece& piece, Work& work, Time at);
   // Returns true if a job can no longer be answered in time.

@@ -90,8 +90,8 @@ void Worker::failed(bool executed, Time at) {
   server->epoch++;
 }
 
-void Worker::answered(int64_t items, Time took) {
-  service.add(items, took);
+void Worker::answered(int64_t items, std::optional<Time> took) {
+  if (took) service.add(items, *took);
   backoff_ = 0;
   backoff_until_ = 0;
   failing_since_ = kNever;

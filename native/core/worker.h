@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -105,6 +106,8 @@ class Worker {
   // there is none.
   Connection* early = nullptr;
 
+  Time no_early_until = 0;  // End of the time for which it gets no early calls.
+
   // Returns true during a backoff, in which the worker gets no calls.
   bool backing_off(Time at) const { return backoff_until_ > at; }
   Time backoff_until() const { return backoff_until_; }
@@ -123,8 +126,8 @@ class Worker {
   // Starts a short backoff, because the model is about to be removed.
   void back_off_briefly(Time at) { backoff_until_ = at + 5 * kMillisecond; }
 
-  // Records the answer to a batch and its service time.
-  void answered(int64_t items, Time took);
+  // Records the answer to a batch, and its service time if it is known.
+  void answered(int64_t items, std::optional<Time> took);
 
   // Returns true if the server has answered a batch of about this size since it was started.
   bool has_answered(int64_t items) const;

@@ -3,16 +3,17 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column, double
-from tests.native.core import Front, Request
+from tests.native.core import Array, Front, Request
 from tests.native.worker import Answer, Call, HangUp, Refuse, Worker
-from tests.waiting import eventually
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 BATCH = 4
-SERVICE_S = 0.1
+SERVICE_S = 0.11
 TRIES = 30
 """Tries to get an early call. None is sent if the engine does not run between 5 ms before and 20 ms after the time at
 which a call should end."""
@@ -66,7 +67,7 @@ def begin(front: Front, worker: Worker, queued: int) -> tuple[list[Request], int
 
 def got_early(worker: Worker, calls: int) -> bool:
     """Waits for longer than an early call could take. Returns True if the worker has got one."""
-    until = time.monotonic() + 4 * SERVICE_S
+    until = time.monotonic() + 2 * SERVICE_S
     while len(worker.calls) == calls and time.monotonic() < until:
         time.sleep(0.001)
     return len(worker.calls) > calls
@@ -80,6 +81,7 @@ def early_call(front: Front, worker: Worker, queued: int = BATCH) -> list[Reques
             return requests
         worker.answering.set()
         check(requests)
+        warm_up(front, worker)
     raise AssertionError(f"the worker got no early call in {TRIES} tries")
 
 
@@ -131,6 +133,9 @@ def test_a_worker_with_several_slots_gets_one_early_call(bench: Bench) -> None:
             break
         worker.answering.set()
         check(requests)
+        warm_up(front, worker)
+    else:
+        raise AssertionError(f"the worker got no early call in {TRIES} tries")
     time.sleep(SERVICE_S)
     assert worker.batches[calls - 1 :] == [1, 1, BATCH]
     worker.answering.set()
@@ -153,24 +158,44 @@ def test_no_early_call(bench: Bench, queued: int, more: dict[str, object]) -> No
 
 
 def test_no_early_call_for_a_batch_of_mixed_shapes(bench: Bench) -> None:
-    """There are enough items for a full batch, but not of one shape."""
+    """There are enough rows for a full batch, but not of one shape."""
     worker = bench.worker()
     bench.route("w")
-    made = specs.task(inputs={"X": ("inputs.X", specs.LIST)}, outputs={"Y": specs.LIST})
-    front = bench.engine.front(specs.spec([made], {"X": specs.LIST}, {"Y": ("t.Y", specs.LIST)}))
-    warm_up(front, worker)
-    requests, calls = begin(front, worker, BATCH - 1)
-    wide = front.send_many(BATCH - 1, {"X": column(1, 2).reshape(1, 2)})
-    assert not got_early(worker, calls)
+    table: specs.Type = ("INT64", (-1, -1))
+    made = specs.task(inputs={"X": ("inputs.X", specs.LIST)}, outputs={"Y": specs.LIST}, mode="rows", iterated=["X"])
+    front = bench.engine.front(specs.spec([made], {"X": table}, {"Y": ("t.Y", table)}))
+
+    def rows(width: int, count: int) -> dict[str, Array]:
+        return {"X": np.ones((1, count, width), np.int64)}
+
+    worker.handler = slow
+    front.ask(rows(1, 1))
+    worker.handler = double
+    worker.answering.clear()
+    requests = [front.send(rows(1, 1))]
+    worker.wait(2)
+    requests += [front.send(rows(width, BATCH - 1)) for width in (1, 2)]
+    assert not got_early(worker, 2)
+    worker.answering.set()
+    assert all((request.wait()["Y"] == 2).all() for request in requests)
+    assert worker.batches == [1, 1, BATCH - 1, BATCH - 1]
+
+
+def test_no_early_call_to_a_worker_that_forms_batches_itself(bench: Bench) -> None:
+    """Its calls are of single items, and as many as fill its batches are in flight. An early one would run alone."""
+    worker, front = ready(bench, mode="items")
+    worker.answering.clear()
+    requests = send(front, 2 * BATCH)
+    worker.wait(1 + BATCH)
+    assert not got_early(worker, 1 + BATCH)
     worker.answering.set()
     check(requests)
-    assert all(request.wait()["Y"].tolist() == [[2, 4]] for request in wide)
 
 
 def test_no_early_call_after_one_that_takes_too_long(bench: Bench) -> None:
     worker, front = ready(bench)
     requests, calls = begin(front, worker, 0)
-    time.sleep(2 * SERVICE_S)
+    time.sleep(2 * batch_seconds(bench))
     requests += send(front)
     assert not got_early(worker, calls)
     worker.answering.set()
@@ -215,7 +240,7 @@ def test_a_worker_that_dies_or_hangs_is_not_held_against_the_requests_of_its_ear
             raise HangUp
         return double(call)
 
-    worker, front = ready(bench, deadline_ms=1000)
+    worker, front = ready(bench, deadline_ms=5000 if dies else 2000)
     requests = early_call(front, worker)
     bench.worker("b", hang_up_once)
     bench.route("w", "b")
@@ -227,12 +252,49 @@ def test_a_worker_that_dies_or_hangs_is_not_held_against_the_requests_of_its_ear
     assert bool(bench.condemned()) != dies
 
 
+def test_an_early_call_that_fails_at_once_is_no_failure_of_its_worker(bench: Bench) -> None:
+    """Such as one for which there is no further connection."""
+    held = threading.Event()
+
+    def handler(call: Call) -> Answer:
+        if call.items == 1:
+            held.wait(WAIT_LIMIT_S)
+        elif not held.is_set():
+            raise HangUp
+        return double(call)
+
+    worker, front = ready(bench)
+    worker.handler = handler
+    for _ in range(TRIES):
+        calls = len(worker.calls) + 1
+        requests = send(front, 1)
+        worker.wait(calls)
+        requests += send(front)
+        if got_early(worker, calls):
+            break
+        held.set()
+        check(requests)
+        held.clear()
+    else:
+        raise AssertionError(f"the worker got no early call in {TRIES} tries")
+    assert not got_early(worker, calls + 1)
+    assert bench.engine.metric("jigsaw_batches_lost_total") == 1
+    held.set()
+    check(requests)
+    assert worker.batches[calls:] == [BATCH, BATCH]
+    # The worker gets none for a second.
+    requests, calls = begin(front, worker, BATCH)
+    assert not got_early(worker, calls)
+    worker.answering.set()
+    check(requests)
+
+
 def one_by_one(worker: Worker) -> tuple[threading.Event, threading.Event]:
     """Lets a worker answer calls of one item once the first event is set, and larger ones once the second is set."""
     events = threading.Event(), threading.Event()
 
     def handler(call: Call) -> Answer:
-        events[call.items > 1].wait()
+        events[call.items > 1].wait(WAIT_LIMIT_S)
         return double(call)
 
     worker.handler = handler

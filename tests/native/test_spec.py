@@ -84,6 +84,7 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
         (("tasks", 0, "mode"), "batch", "spec.tasks[0].mode is not stack, rows or items: batch"),
         (("tasks", 0, "mode"), "items", None),
         (("tasks", 1, "mode"), "items", "is only allowed in mode rows"),
+        (("tasks", 0, "inputs", 0, "shape"), [-1], "spec.tasks[0].inputs[0].shape varies, which is only allowed in"),
         (("tasks", 0, "inputs"), [], "spec.tasks[0].inputs is empty"),
         (("tasks", 0, "inputs", 0, "tensor"), "b.Y", "names a tensor that no earlier task produces: b.Y"),
         (("tasks", 0, "outputs"), [], "spec.tasks[0].outputs is empty"),

@@ -10,7 +10,10 @@ from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.search.solve import make_plan
 
 
-@pytest.mark.parametrize(("make", "ideal_rps"), [(saturation.many, 2560.0), (saturation.unequal, 8 / 0.03 + 8 / 0.09)])
+@pytest.mark.parametrize(
+    ("make", "ideal_rps"),
+    [(saturation.many, 2560.0), (saturation.unequal, 8 / 0.03 + 8 / 0.09), (saturation.short, 1600.0)],
+)
 def test_the_plan_has_the_workers_that_are_measured(
     make: Callable[[Path], Case], ideal_rps: float, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.dataplane.scale import Run, run_under
-from benchmarks.dataplane.standin import Count, Counter, Worker, answer
+from benchmarks.dataplane.standin import Count, Counter, Slot, Worker, answer
 from jigsaw_triton.errors import ServerError
 
 
@@ -56,7 +56,7 @@ def test_clients_end_if_the_workers_cannot_be_asked() -> None:
 @asynccontextmanager
 async def worker(path: Path, hold_s: float, counter: Counter) -> AsyncIterator[asyncio.StreamReader]:
     """A stand-in that holds one call. Yields the stream of its answer."""
-    server = await asyncio.get_running_loop().create_unix_server(lambda: Worker(hold_s, answer(1), counter), path)
+    server = await asyncio.get_running_loop().create_unix_server(lambda: Worker(Slot(hold_s), answer(1), counter), path)
     reader, writer = await asyncio.open_unix_connection(path)
     try:
         for piece in (b"POST / HTTP/1.1\r\nContent-Le", b"ngth: 3\r\n\r\nab", b"c"):
@@ -66,6 +66,11 @@ async def worker(path: Path, hold_s: float, counter: Counter) -> AsyncIterator[a
     finally:
         writer.close()
         server.close()
+
+
+def test_a_stand_in_holds_one_call_after_the_other() -> None:
+    slot = Slot(0.5)
+    assert [slot.take(now_s) for now_s in (10.0, 10.4, 20.0)] == [(10.0, 10.5), (10.5, 11.0), (20.0, 20.5)]
 
 
 def test_a_stand_in_counts_its_calls_and_for_how_long_it_holds_them(tmp_path: Path) -> None:
