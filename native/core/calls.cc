@@ -51,10 +51,12 @@ void Calls::begin(Work& work, Task& task, const Entry& entry, std::vector<Piece>
   connection.state = Connection::State::kSending;
   connection.aborted = false;
   // Until an early call gets a slot, the deadlines of the calls before it apply.
-  if (call.early)
+  if (call.early) {
     entry.worker->early = &connection;
-  else
+    task.add_early_items(call.items);
+  } else {
     pending_.set_deadline(call.number, call.started + call.timeout);
+  }
   work.sends.push_back(&connection);
 }
 
@@ -81,8 +83,10 @@ void Calls::finish(Connection& connection, bool answered, Work& work) {
 void Calls::pass_slot(const Call& ended, bool answered, Time at) {
   Worker& worker = *ended.worker;
   Connection* next = std::exchange(worker.early, nullptr);
-  if (!next || &next->call == &ended) return;
+  if (!next) return;
   Call& call = next->call;
+  call.task->add_early_items(-call.items);
+  if (next->call.number == ended.number) return;
   // It is not known whether a worker that failed has begun its next call.
   if (answered) call.early = false;
   call.started = pending_.running_time().at(at);

@@ -128,8 +128,7 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
                               "Time until the deadline of the request at the head of the queue. 0 if the queue is "
                               "empty or the request has no deadline.",
                               {{"graph", graph}, {"task", task.name}})),
-      slots(registry.gauge("jigsaw_slots",
-                           "Batches that the task's workers can run at a time (their slots).",
+      slots(registry.gauge("jigsaw_slots", "Batches that the task's workers can run at a time (their slots).",
                            {{"graph", graph}, {"task", task.name}})),
       slots_busy(
           registry.gauge("jigsaw_slots_busy",

@@ -103,7 +103,7 @@ Time Task::unreachable_since(GenerationSet generations, Time at) {
 
 double Task::expected_wait(Time at) {
   estimates_.update(at);
-  return estimates_.drain_ns(queue_.capped_items());
+  return estimates_.drain_ns(queue_.capped_items() + early_items_);
 }
 
 double Task::min_service_time(Time at) {
@@ -201,7 +201,7 @@ void Task::enqueue(Job& job, Work& work, Time at) {
                    balancer_.finds_free(generations, at);
     // A new job may wait up to a batch's duration for the batches in flight. A started job gets an optimistic estimate.
     double takes = job.started ? estimates_.min_service_ns() : 2 * estimates_.max_service_ns();
-    takes += estimates_.drain_ns(queue_.items_before(job.items) + (job.started ? 0 : job.items));
+    takes += estimates_.drain_ns(queue_.items_before(job.items) + early_items_ + (job.started ? 0 : job.items));
     if (!at_once && double(at) + takes > double(job.admission_deadline)) {
       refuse(piece, work, at);
       return;

@@ -91,6 +91,9 @@ class Task {
   void forget_end(const Call& call);
   void end_expectation(const Call& call);
 
+  // Adds the items of a call that is sent early, or removes them if the number is negative.
+  void add_early_items(int64_t items) { early_items_ += items; }
+
   // Returns the first expected end of a call in flight at this time or later; kNever if there is none.
   Time expected_end(Time from) const;
 
@@ -150,6 +153,7 @@ class Task {
   LoadBalancer balancer_;
   BatchDelay delay_;
   std::set<std::pair<Time, const Call*>> expected_ends_;  // Calls in flight by the expected end.
+  int64_t early_items_ = 0;                               // Items of early calls, which wait like those in the queue.
   std::minstd_rand random_{std::random_device{}()};
   Time wake_ = kNever;
   std::string last_failure_;
