@@ -172,6 +172,9 @@ def test_a_report_about_a_replaced_server_does_not_affect_its_successor(served: 
     last = served.last_event()
     report = served.run_dir / "condemned" / f"{worker['name']}.json"
     report.parent.mkdir(exist_ok=True)
-    report.write_text(f'{{"worker": "{worker["name"]}", "model": "m", "reason": "it hangs", "identity": 1}}')
+    # Written as the gateway does: a report that is half written counts as damaged.
+    new = report.with_suffix(".new")
+    new.write_text(f'{{"worker": "{worker["name"]}", "model": "m", "reason": "it hangs", "identity": 1}}')
+    new.replace(report)
     served.wait_event("it hangs; its server has already been replaced", after=last)
     assert served.worker_of("split")["pid"] == worker["pid"]
