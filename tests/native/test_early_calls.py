@@ -353,6 +353,23 @@ def test_a_call_may_be_answered_before_the_one_ahead_of_it(bench: Bench, early_f
     check(requests)
 
 
+def test_the_requests_of_an_early_call_count_as_waiting(bench: Bench) -> None:
+    """Otherwise more requests would be admitted than can be answered in time."""
+    worker, front = ready(bench)
+    service_s = batch_seconds(bench)
+    requests = early_call(front, worker)
+    # The engine expects four times the time of one item for a full batch, until it has measured one. A new request may
+    # have to wait for one such batch in flight, and takes another one: 8. Its own item adds a quarter: 9. With those of
+    # the early call, it is 13.
+    timeout_us = int(11 * 1e6 * service_s)
+    refused = front.send({"X": column(3)}, timeout_us=timeout_us)
+    assert refused.ended(0.5)
+    assert "overloaded" in refused.wait().message
+    worker.answering.set()
+    check(requests)
+    check([front.send({"X": column(3)}, timeout_us=timeout_us)])
+
+
 def test_an_early_call_follows_one_that_was_rejected(bench: Bench) -> None:
     def reject(call: Call) -> Answer:
         if call.items == 1:
